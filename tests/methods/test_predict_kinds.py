@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.errors import refuses
 from tests.networks import MeanColour, TwoShapes, shapes_photo
 from vizapp.__main__ import main
 from vizapp.methods.base import Result
+from vizapp.methods.scores import in_words
 from vizapp.zoo.network import Network
 
 SIDE = 24
@@ -189,9 +191,19 @@ def test_an_embedding_tells_the_nearest_photos_of_a_folder(tmp_path: Path) -> No
     assert [row["path"] for row in found.table] == ["a-red.png", "d-orange.png", "b-pink.png"]
     cosines = [1, 10 / math.hypot(10, 1), 2 / math.sqrt(6)]
     np.testing.assert_allclose(found.arrays["distances"], 1 - np.array(cosines), atol=1e-6)
+    np.testing.assert_allclose([row["cosine"] for row in found.table], cosines, atol=1e-6)
     np.testing.assert_array_equal(found.arrays["indices"], [0, 3, 1])
     assert found.facts["answer"] == "most like a-red.png, d-orange.png, b-pink.png"
     assert [panel.title for panel in found.panels] == ["photo", "neighbours"]
+
+
+def test_a_cosine_is_told_as_a_number_with_its_sign() -> None:
+    network, other = wrapped(MeanColour("embedding")), flat(0, 250, 0)
+    found = vizapp.ask("predict", network, flat(250, 0, 0), target=vizapp.Target(embedding=other))
+    value = float(found.arrays["probabilities"][0])
+    assert value == pytest.approx(0, abs=1e-6), "the mean colours are at right angles"
+    assert found.facts["answer"] in ("cosine (0.000)", "cosine (−0.000)")
+    assert in_words(SimpleNamespace(quantity="cosine"), -0.1844) == "−0.184"
 
 
 def test_an_embedding_without_a_folder_is_compared_with_the_bundled_photos() -> None:

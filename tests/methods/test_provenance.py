@@ -14,9 +14,11 @@ import vizapp
 from tests.networks import seeded
 from vizapp.__main__ import main, parser
 from vizapp.media.samples import open_sample
+from vizapp.methods import methods
 from vizapp.methods.base import Result
-from vizapp.methods.provenance import Provenance
-from vizapp.ui.app.pages import PAGES
+from vizapp.methods.params import knobs
+from vizapp.methods.provenance import Provenance, _text
+from vizapp.ui.app.pages import PAGES, pages
 from vizapp.zoo.intervention_text import read_intervention
 from vizapp.zoo.interventions import Intervention, intervention_text
 from vizapp.zoo.network import Network
@@ -153,3 +155,40 @@ def test_every_link_leads_to_a_page() -> None:
         for key in page.methods:
             found = Provenance(key, "", "", "n", "default").link
             assert urlsplit(found).path == f"/{page.key}", key
+
+
+@pytest.mark.parametrize("key", methods())
+def test_the_page_reads_each_parameter_of_a_link_or_the_link_leaves_it_out(key: str) -> None:
+    usual = Provenance(key, "", "", "n", "default")
+    choices = {choice.name: choice for choice in pages()[urlsplit(usual.link).path[1:]].carried}
+    for name, knob in knobs(methods()[key].params).items():
+        if name == "out":
+            continue
+        asked = Provenance(key, "", "", "n", "default", params={name: "0.77"})
+        carried = [one for one, text in asked.query.items() if text in ("0.77", "77")]
+        assert bool(carried) != (name in asked.not_in_link), name
+        if not carried:
+            continue
+        assert carried[0] in choices, name
+        default, of_page = _text(knob.default), choices[carried[0]].default
+        if carried[0] in usual.query:
+            assert usual.query[carried[0]] == default, name
+        elif default and name != "threshold":  # in percent on the page
+            assert _text(of_page) == default, f"the page has another default, which a link without {name} opens"
+
+
+def test_a_class_is_opened_as_a_unit_on_pages_of_units(network: Network) -> None:
+    query = asked(vizapp.ask("projection", network, open_sample("digit 6"), unit=vizapp.class_unit(network, 3))).query
+    assert (query["layer"], query["channel"]) == ("classifier.4", "3")
+
+
+def test_what_a_link_leaves_out_is_told(network: Network) -> None:
+    unit = vizapp.Unit("features.4", 2, (1, 3))
+    given = {"kind": "smoothgrad", "steps": 3, "noise": 0.2, "seed": 7}
+    result = vizapp.ask("attribution", network, open_sample("digit 6"), unit=unit, **given)
+    assert asked(result).query["trust.seed"] == "7"
+    assert "cell" not in asked(result).query
+    note = "The link leaves out what the page does not take: steps 3; noise 0.2; cell 1, 3."
+    assert note in result.to_html()
+    assert result.section(link="https://example.org/view").note == "", "that of the view leaves out nothing"
+    assert asked(vizapp.ask("predict", network, open_sample("digit 6"), threshold=0.25)).query["threshold"] == "25"

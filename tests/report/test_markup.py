@@ -85,6 +85,14 @@ def test_data_are_json_without_what_ends_a_script() -> None:
     assert json.loads(written) == {"a": "</script><!--\u2028", "b": [None, 2.0, None], "3": [1, True]}
 
 
+def test_numbers_of_a_table_stand_right_below_their_heading_and_have_a_minus_sign() -> None:
+    table = ({"name": "a-b", "value": -0.25, "rank": -3}, {"name": "-1", "value": 1e-7, "rank": None})
+    document = Report((Section("T", "", table=table),)).to_html()
+    assert '<th>name</th><th class="number">value</th><th class="number">rank</th>' in document
+    assert '<td>a-b</td><td class="number">−0.25</td><td class="number">−3</td>' in document
+    assert '<td>-1</td><td class="number">1e−07</td>' in document
+
+
 def test_nothing_is_loaded_from_elsewhere_and_the_policy_forbids_it() -> None:
     network = vizapp.load("vizapp/lenet5-digits", device="cpu")
     document = vizapp.ask("attribution", network, open_sample("digit 3"), unit=vizapp.class_unit(network, 3)).to_html()

@@ -8,7 +8,9 @@ import pytest
 
 import vizapp
 from vizapp.media.samples import open_sample
+from vizapp.methods.attribution import KINDS
 from vizapp.methods.base import Result
+from vizapp.methods.words import in_words
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +44,28 @@ def test_a_report_is_saved_where_it_is_told(result: Result, tmp_path: Path) -> N
     assert saved.read_text(encoding="utf-8") == report.to_html()
     with pytest.raises(vizapp.VizError, match="Cannot write"):
         report.save(tmp_path / "missing" / "report.html")
+
+
+def test_parameters_have_the_names_of_the_app_and_are_told_once() -> None:
+    network, photo = vizapp.load("vizapp/lenet5-digits", device="cpu"), open_sample("digit 3")
+    unit = vizapp.class_unit(network, 3)
+    trust = vizapp.ask("trust", network, photo, unit=unit, kinds=("random", "gradcam"), measures=("deletion",))
+    assert trust.section().about["parameters"] == "kinds Random, Grad-CAM; measures deletion"
+    assert all(in_words({"kind": key}) == f"kind {kind.title}" for key, kind in KINDS.items())
+    hidden = vizapp.ask("occlusion", network, photo, window=14, stride=14, inverse=True, site="features.1").section()
+    assert hidden.about["parameters"] == "layer features.1"
+    assert hidden.about["square"].startswith("14 x 14 pixels every 14")
+    moved = vizapp.ask("transform", network, photo, kind="shift-x", amounts=tuple(range(13))).section()
+    assert moved.about["parameters"] == "amounts 0, 1, 2, 3, 4, 5 … 12 (13 values)"
+    assert (
+        "rule guided; extended off"
+        in vizapp.ask("projection", network, photo, unit=unit, rule="guided", extended=False)
+        .section()
+        .about["parameters"]
+    )
+
+
+def test_predict_names_the_paper_about_ten_crops_where_there_are_ten() -> None:
+    network, photo = vizapp.load("vizapp/lenet5-digits", device="cpu"), open_sample("digit 3")
+    sources = [vizapp.ask("predict", network, photo, crops=crops).section().source for crops in ("one", "ten", "multi")]
+    assert ["ten crops" in source for source in sources] == [False, True, False]

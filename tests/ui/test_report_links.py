@@ -15,11 +15,12 @@ from vizapp.methods.base import Job, Method, Question, Result
 ASKED: dict[str, dict[str, Any]] = {
     "attribution": {"kind": "lrp", "class_": 3}, "knockout": {"site": "features.1", "class_": 3},
     "arithmetic": {"unit": vizapp.Unit("features.4", 2, (1, 1))}, "stages": {"maps": 3, "project": False},
+    "projection": {"class_": 3},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "key", [pytest.param("attribution", marks=pytest.mark.slow), "knockout", "arithmetic", "stages"]
+    "key", [pytest.param("attribution", marks=pytest.mark.slow), "knockout", "arithmetic", "stages", "projection"]
 )
 def test_a_link_asks_the_same(key: str, open_app: Open, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     network, given = vizapp.load("vizapp/lenet5-digits", device="cpu"), dict(ASKED[key])

@@ -30,7 +30,26 @@ _PAGES = {
 }  # fmt: skip
 _NAMED = re.compile(r"(\bembedding=|\bfreeze:)(.+?)\.(?:png|jpg)(?=$| head=)")
 _CHOICES = {"occlusion": ("window", "stride"), "predict": ("top", "crops"), "activations": ("order", "scale")}
-_OTHERS = {"attribution.kind": "trust.kinds", "knockout.site": "layer"}  # choices of another name
+# Choices of another name.
+_OTHERS = {
+    "attribution.kind": "trust.kinds", "attribution.seed": "trust.seed", "knockout.site": "layer", "colours.cell": "cell",
+    "predict.threshold": "threshold",
+}  # fmt: skip
+# Defaults that are not those of the page, as a link gives them.
+_ALWAYS = {
+    "activations": {"scale": "layer"}, "attribution": {"kind": "integrated_gradients"}, "dense": {"zoom": "1"},
+    "occlusion": {"window": "32", "stride": "8"}, "probe": {"photos": "15"}, "projection": {"rule": "deconvnet"},
+    "sanity": {"rule": "deconvnet"},
+    "trust": {"kinds": "gradcam,layercam,eigencam,integrated_gradients,guided,lrp,random,edges"},
+}  # fmt: skip
+# Parameters that the page does not take: its link leaves them out.
+_NOT_ON_PAGE = {
+    "arithmetic": ("top", "walk"), "attribution": ("steps", "noise", "masks", "layer", "rule"), "correspondence": ("parts",),
+    "gallery": ("sites", "top", "batch", "workers", "every", "search"), "teach": ("name", "replace", "seed"),
+}  # fmt: skip
+_WITHOUT_CELL = ("attribution", "trust", "knockout")  # whose pages explain a unit at its strongest cell
+# Methods whose page shows units of layers, and a class as a unit.
+_OF_UNITS = ("activations", "arithmetic", "colours", "filters", "ideal", "neighbours", "projection")
 _PARTS = {
     "ideal": {"ideal": "on"},
     "arithmetic": {"stages": "cell"},
@@ -109,15 +128,26 @@ class Provenance:
         query["set"] = ";".join(self.interventions)
         query |= _PARTS.get(self.method, {})
         explain = f"{_PAGES.get(self.method, self.method)}.explain"
-        if self.class_ is not None and self.method != "ideal":
+        if self.class_ is not None and self.method not in _OF_UNITS:
             query |= {explain: "class", "class": str(self.class_)}
         elif self.unit is not None:
             query |= {explain: "unit", "layer": self.unit.site, "channel": str(self.unit.channel)}
-            query["cell"] = ",".join(map(str, self.unit.cell or ()))
-        plain = _CHOICES.get(self.method, ())
-        named = {name: name if name in plain else f"{self.method}.{name}" for name in self.params}
-        query |= {_OTHERS.get(named[name], named[name]): text for name, text in self.params.items()}
+            query["cell"] = "" if self.method in _WITHOUT_CELL else ",".join(map(str, self.unit.cell or ()))
+        params = _ALWAYS.get(self.method, {}) | dict(self.params)
+        if self.method == "predict" and "threshold" in params:
+            params["threshold"] = f"{100 * float(params['threshold']):.0f}"  # percent
+        plain, left_out = _CHOICES.get(self.method, ()), self.not_in_link
+        named = {name: name if name in plain else f"{self.method}.{name}" for name in params if name not in left_out}
+        query |= {_OTHERS.get(full, full): params[name] for name, full in named.items()}
         return {name: text for name, text in query.items() if text}
+
+    @property
+    def not_in_link(self) -> dict[str, str]:
+        """What the link leaves out because the app's page does not take it: parameters, and the cell of the unit."""
+        left_out = _NOT_ON_PAGE.get(self.method, ())
+        cell = None if self.unit is None or self.method not in _WITHOUT_CELL[:2] else self.unit.cell
+        found = {name: text for name, text in self.params.items() if name in left_out}
+        return found | ({} if cell is None else {"cell": f"{cell[0]},{cell[1]}"})
 
     @property
     def link(self) -> str:

@@ -59,7 +59,9 @@ class Measured(Protocol):
 
 def in_words(network: Measured, share: float, digits: int = 1) -> str:
     """A probability in percent; another quantity of the network, such as a cosine, as a number."""
-    return f"{100 * share:.{digits}f} %" if network.quantity == "probability" else f"{share:.{digits + 2}f}"
+    if network.quantity == "probability":
+        return f"{100 * share:.{digits}f} %"
+    return f"{share:.{digits + 2}f}".replace("-", "−")
 
 
 def no_classifier(network: Network, title: str) -> VizError | None:

@@ -10,11 +10,14 @@ import numpy as np
 from vizapp.errors import without_folders
 from vizapp.methods.provenance import Provenance
 from vizapp.methods.views import views
+from vizapp.methods.words import in_words
 from vizapp.report.section import Section
 
 # The facts without which a result misleads, and those that are told among what was asked.
 CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches", "limits")
 _OF_LAYER = ("activations", "filters")  # methods that show all channels of the unit's layer
+# Parameters that a fact tells.
+_SAID_BY = {"square": ("window", "stride", "width", "fill", "inverse"), "transform": ("kind",)}
 _ASKED = ("network", "picture", "channels", "interventions", "target", "folder", "square", "transform", "certificate")
 
 
@@ -57,9 +60,12 @@ def section(result: Answer, title: str, remark: str, link: str) -> Section:
     told |= {output.array for output in asked.shows if f"{output.array}-over-photo" in told}
     told |= {"seen"} if any(view.stills for view in shown) else set()
     panels = [panel for panel in result.panels if panel.title not in told]
+    left_out = "" if link or not asked.link else in_words(asked.not_in_link)
+    # The paper that predict follows is about ten crops.
+    source = "" if asked.method == "predict" and asked.params.get("crops") != "ten" else asked.source
     return Section(
         title=title or (f"{asked.title} · {subject}" if subject else asked.title),
-        source=asked.source,
+        source=source,
         about=_about(asked, facts),
         cautions=tuple(facts[name] for name in CAUTIONS if name in facts),
         views=shown,
@@ -69,6 +75,7 @@ def section(result: Answer, title: str, remark: str, link: str) -> Section:
         facts={name: fact for name, fact in facts.items() if name not in (*CAUTIONS, *_ASKED)},
         command=asked.command,
         link=link or asked.link,
+        note=left_out and f"The link leaves out what the page does not take: {left_out}.",
         remark=remark,
     )
 
@@ -76,6 +83,8 @@ def section(result: Answer, title: str, remark: str, link: str) -> Section:
 def _about(asked: Provenance, facts: Mapping[str, str]) -> dict[str, str]:
     """What was asked, and what certifies the answer."""
     of_layer = asked.method in _OF_LAYER
+    said = {name for fact, names in _SAID_BY.items() if fact in facts for name in names}
+    params = {name: text for name, text in asked.params.items() if name not in said}
     told = {
         "network": facts.get("network", asked.network),
         "photo": facts.get("picture", asked.picture),
@@ -87,16 +96,10 @@ def _about(asked: Provenance, facts: Mapping[str, str]) -> dict[str, str]:
         "channels": facts.get("channels", ""),
         "transform": facts.get("transform", ""),
         "square": facts.get("square", ""),
-        "parameters": ", ".join(f"{name.replace('_', ' ')} {_short(text)}" for name, text in asked.params.items()),
+        "parameters": in_words(params),
         "certificate": facts.get("certificate", ""),
     }
     return {name: text for name, text in told.items() if text}
-
-
-def _short(text: str) -> str:
-    """A parameter for reading; the command has all of it."""
-    values = text.split(",")
-    return text if len(values) <= 12 else f"{','.join(values[:6])} … {values[-1]} ({len(values)} values)"
 
 
 def _plain(value: Any) -> Any:

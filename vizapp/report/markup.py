@@ -17,6 +17,8 @@ from vizapp.report.section import Section, View
 
 MOST_ROWS = 200  # of a table
 _LONG_SOURCE = 200  # characters of a source that stands in the fold
+_RIGHT = ' class="number"'
+_NUMBER = f"<td{_RIGHT}>"
 _SMALL = 192  # pixels: narrower pictures are enlarged by whole factors
 
 
@@ -122,10 +124,14 @@ def _table(rows: tuple[Mapping[str, Any], ...]) -> Iterator[str]:
         return
     told = {name for row in rows[:MOST_ROWS] for name, value in row.items() if value is not None}
     names = [name for name in dict.fromkeys(name for row in rows[:MOST_ROWS] for name in row) if name in told]
-    heads = "".join(f"<th>{text(name.replace('_', ' '))}</th>" for name in names)
+    cells = [[_cell(row.get(name, "")) for name in names] for row in rows[:MOST_ROWS]]
+    numbers = [any(cell.startswith(_NUMBER) for cell in column) for column in zip(*cells, strict=True)]
+    heads = "".join(
+        f"<th{_RIGHT * number}>{text(name.replace('_', ' '))}</th>" for name, number in zip(names, numbers, strict=True)
+    )
     yield f'<div class="table"><table><thead><tr>{heads}</tr></thead><tbody>'
-    for row in rows[:MOST_ROWS]:
-        yield "<tr>" + "".join(_cell(row.get(name, "")) for name in names) + "</tr>"
+    for row in cells:
+        yield f"<tr>{''.join(row)}</tr>"
     yield "</tbody></table></div>"
     if len(rows) > MOST_ROWS:
         yield f'<p class="caption">The first {MOST_ROWS} of {len(rows):,} rows.</p>'
@@ -137,7 +143,8 @@ def _cell(value: Any) -> str:
         return (
             f"<td>{text('yes' if value is True else 'no' if value is False else '' if value is None else value)}</td>"
         )
-    return f'<td class="number">{value:.4g}</td>' if isinstance(value, float) else f'<td class="number">{value}</td>'
+    written = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{_NUMBER}{written.replace('-', '−')}</td>"
 
 
 def _definitions(entries: Mapping[str, str]) -> str:
@@ -151,4 +158,5 @@ def _again(section: Section) -> str:
     is_web = section.link.startswith(("http://", "https://"))
     command = f"<pre><code>{text(section.command)}</code></pre>" if section.command else ""
     link = f'<p><a href="{text(section.link)}">Open it in the app</a></p>' if is_web else ""
+    link += f'<p class="caption">{text(section.note)}</p>' if link and section.note else ""
     return f"<details><summary>Make it again</summary>{command}{link}</details>" if command or link else ""

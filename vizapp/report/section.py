@@ -39,7 +39,8 @@ class Section:
 
     `about`: what was asked (network, photo, what is explained), by name. `cautions`: what a reader must know, as sentences.
     `pictures`: uint8 `[H W 3]` by title, for those parts that no view shows; `captions`: the words below them; `columns`: how
-    many stand beside each other, as wide as fits (0: in their size, as many as fit). `command` and `link`: what makes it again.
+    many stand beside each other, as wide as fits (0: in their size, as many as fit). `command` and `link`: what makes it
+    again; `note`: what the link leaves out, as a sentence.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Section:
     facts: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     link: str = ""
+    note: str = ""
     remark: str = ""
     columns: int = 0
 

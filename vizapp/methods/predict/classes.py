@@ -8,7 +8,7 @@ import torch
 from vizapp.media.crops import CornerCrops
 from vizapp.methods.base import Job, Panel, Question, Result
 from vizapp.methods.predict.params import PredictParams
-from vizapp.methods.scores import top_rows
+from vizapp.methods.scores import in_words, top_rows
 from vizapp.zoo.network import Network
 
 _SCALES = {"ten": (1.0,), "multi": (1.0, 1.25, 1.5)}  # of the short side
@@ -75,7 +75,7 @@ def class_scores(question: Question, params: PredictParams, job: Job) -> Result:
 def _answer(network: Network, probabilities: np.ndarray) -> str:
     """The answer in words: the most probable class, whether the only class is there, or all classes above 50 %."""
     order = np.argsort(-probabilities, kind="stable").tolist()
-    texts = [f"{network.class_name(number)} ({100 * probabilities[number]:.1f} %)" for number in order]
+    texts = [f"{network.class_name(number)} ({in_words(network, probabilities[number])})" for number in order]
     if network.head.link != "sigmoid":
         return texts[0]
     above = int((probabilities > 0.5).sum())

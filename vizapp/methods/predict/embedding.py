@@ -42,6 +42,7 @@ def embedding(question: Question, params: PredictParams, job: Job) -> Result:
         method="predict",
         arrays={"embedding": vector[0].float().cpu().numpy()} | found.arrays,
         facts=told | found.facts,
+        table=tuple(row | {"cosine": 1 - row["distance"]} for row in found.table),
     )
 
 

@@ -26,9 +26,7 @@ def draw(network: Network, picture: Picture) -> None:
         strip = next((panel for panel in result.panels if panel.title == "neighbours"), None)
         if strip is not None:
             image_tiles.picture("predict.nearest", strip.pixels, "The nearest photos, the nearest first")
-        rows = [
-            {"Photo": row["path"], "Class": row["label"], "Cosine": 1 - float(row["distance"])} for row in result.table
-        ]
+        rows = [{"Photo": row["path"], "Class": row["label"], "Cosine": float(row["cosine"])} for row in result.table]
         st.dataframe(
             rows, hide_index=True, key="predict.table",
             column_config={"Cosine": st.column_config.NumberColumn("Cosine", format="%.3f")},
