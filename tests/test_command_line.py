@@ -136,6 +136,15 @@ def test_what_is_wrong_is_one_line_and_status_2(capsys, arguments: list[str]) ->
     assert "Traceback" not in err
 
 
+def test_samples_of_a_similar_name_are_named(capsys) -> None:
+    for asked in (["--picture", "digit"], ["--picture", "digit 3", "--target", "embedding=digit"]):
+        status, _, err = run(capsys, "predict", *DIGITS[:2], *asked)
+        assert status == 2
+        assert "no sample photo 'digit'. Did you mean digit 0" in err
+    _, _, err = run(capsys, "predict", *DIGITS[:2], "--picture", "digit 3.png")
+    assert "sample" not in err, "a name of a file"
+
+
 def test_with_json_the_code_of_an_error_is_printed(capsys) -> None:
     status, out, err = run(capsys, "predict", *DIGITS[2:], "--network", "nowhere/lenet5", "--json")
     told = json.loads(out)

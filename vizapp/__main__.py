@@ -23,7 +23,7 @@ try:
     from tqdm import tqdm
 
     from vizapp.engine.trace.sites import Unit
-    from vizapp.errors import VizError, plain_name, read_index
+    from vizapp.errors import VizError, nearest, plain_name, quoted, read_index
     from vizapp.media.picture import open_picture
     from vizapp.media.samples import open_sample, sample_names
     from vizapp.media.sources import open_folder
@@ -300,6 +300,9 @@ def _leads() -> bool:
 
 def _picture(text: str, bands: str | None = None) -> Any:
     sample = not os.path.exists(text) and text in sample_names()
+    if not sample and not os.path.exists(text) and not Path(text).suffix and Path(text).name == text:
+        hint = nearest(text, sample_names())
+        raise VizError(f"There is no file and no sample photo {quoted(text)}.{hint}", code="no-such-file")
     return open_picture(open_sample(text) if sample else text, bands=read_bands(bands) if bands else None)
 
 

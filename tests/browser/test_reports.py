@@ -27,6 +27,9 @@ def test_a_report_of_two_pages_opens_without_network_and_its_links_lead_back(
     page.goto(f"{address}/predict?network=vizapp/lenet5-digits&picture=digit 3")
     page.get_by_text("Which part mattered for 3").wait_for()
     settle(page)
+    beside = (page.locator(f".st-key-{name} button:visible").first for name in ("report-button", "present", "share"))
+    heights = [one.bounding_box()["height"] for one in beside]
+    assert max(heights) - min(heights) < 0.5, "the buttons beside the title are alike"
     collect(page, 2)
     keep(page, "report-390")
     dialog = page.get_by_role("dialog")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vizapp.errors import VizError, nearest, quoted
+from vizapp.errors import VizError, nearest, plural, quoted
 from vizapp.media.picture import Picture
 
 NAMES = ("R", "G", "B", "L", "mean", "zero")
@@ -36,7 +36,8 @@ class Channels:
                 )
         if self.map and len(self.map) != self.count:
             raise VizError(
-                f"The map {','.join(self.map)} has {len(self.map)} entries, but the network takes {self.count} channels.",
+                f"The map {','.join(self.map)} has {len(self.map)} entries, but the network takes "
+                f"{plural(self.count, 'channel')}.",
                 code="bad-channel-map",
             )
 

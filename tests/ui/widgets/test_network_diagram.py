@@ -34,6 +34,11 @@ def test_a_small_network_has_a_box_per_site() -> None:
     assert [block.sites for block in blocks(sites)] == [(s,) for s in sites]
 
 
+def test_a_layer_of_no_known_kind_is_told_by_its_name_and_shape_alone() -> None:
+    found = drawing([site("features"), site("target", "other", (5,))], None)["blocks"]
+    assert [part["what"] for block in found for part in block["parts"]] == ["convolution", ""]
+
+
 def test_what_enlarges_maps_is_no_pooling() -> None:
     found = {site.name: (site.kind, shown_kind(site)) for site in load("vizapp/shapes-segmenter").sites}
     assert found["interpolate"] == ("resize", "other")

@@ -125,7 +125,8 @@ def _box(block: Block, largest: int) -> dict[str, Any]:
 
 def _part(site: Site, inner: int) -> dict[str, Any]:
     label = ".".join(site.name.split(".")[inner:])
-    return {"name": site.name, "label": label, "kind": shown_kind(site), "what": site.kind, "shape": list(site.shape)}
+    what = "" if site.kind == "other" else site.kind  # which says nothing, of a target least of all
+    return {"name": site.name, "label": label, "kind": shown_kind(site), "what": what, "shape": list(site.shape)}
 
 
 def _short(name: str) -> str:
