@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from vizapp.__main__ import main
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
-from vizapp.gallery import Progress, build, open_gallery
+from vizapp.gallery import Progress, build, folder_pass, open_gallery
 from vizapp.gallery.build import GalleryOptions, open_partial_gallery
 from vizapp.gallery.reader import top_image
 from vizapp.gallery.tables import ROW_COLUMNS
@@ -597,3 +599,25 @@ def test_equal_pictures_stand_in_their_order_wherever_the_batches_end(
                 same = rows[rows["picture"] % 3 == kind]
                 assert same["activation"].nunique() <= 1, (site.name, channel)
                 assert same["picture"].is_monotonic_increasing
+
+
+def test_a_pass_reuses_the_memory_of_its_activations(network, photos, tmp_path: Path, monkeypatch) -> None:
+    active, during = [False], list[bool]()
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        active[0] = True
+        yield
+        active[0] = False
+
+    monkeypatch.setattr(folder_pass, "reused_memory", block)
+    observe_once = folder_pass.observe_together
+    monkeypatch.setattr(
+        folder_pass,
+        "observe_together",
+        lambda *given, **named: during.append(active[0]) or observe_once(*given, **named),
+    )
+    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "gallery", GalleryOptions(workers=0))
+    assert during
+    assert all(during)
+    assert not active[0]

@@ -15,7 +15,7 @@ class MemoryTrim:
     """Returns freed memory now and then. `trim`: does it; by default glibc's `malloc_trim`, elsewhere nothing."""
 
     def __init__(self, trim: Callable[[], object] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._trim, self._clock = trim or _malloc_trim, clock
+        self._trim, self._clock = trim or give_back, clock
         self._lock, self._last = threading.Lock(), clock()
 
     def after_work(self) -> None:
@@ -27,7 +27,8 @@ class MemoryTrim:
         self._trim()
 
 
-def _malloc_trim() -> None:
+def give_back() -> None:
+    """Return all freed memory now, where the C library is glibc."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):  # another C library
