@@ -319,6 +319,11 @@ class Method(Displayed):
         )
         return replace(result, method=self.key, facts=facts, panels=panels, provenance=told)
 
+    def with_question(self, result: Result, question: Question, params: Params) -> Result:
+        """The result of a run of a page's own, with what was asked, as `answer` gives it."""
+        facts = facts_about(question) | result.facts
+        return replace(result, facts=facts, provenance=self.provenance(question, params))
+
     def provenance(self, question: Question, params: Params) -> Provenance:
         """What is asked, as results keep it."""
         network, picture, folder = question.network, question.picture, question.folder

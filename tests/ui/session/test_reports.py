@@ -152,6 +152,7 @@ def test_every_page_reports_what_it_shows_and_a_click_computes_nothing(
         assert "There is nothing to report yet" in words(app)
         return
     known = set(spec.methods) | _MORE.get(page, set())
+    assert all("weights" in one.facts["network"] for one in there if one.provenance is not None), "with its weights"
     assert {one.method for one in there} <= known
     assert {one.method for one in there} & (set(spec.methods) or known)
     told = told_size(app)
@@ -160,6 +161,14 @@ def test_every_page_reports_what_it_shows_and_a_click_computes_nothing(
     assert content.count("<section") >= len(there)
     assert str(photos) not in content
     {"start": check_start, "compare": check_compare}.get(page, lambda app: None)(app)
+
+
+def test_a_report_of_occlusion_names_the_target(open_app: Open, patient: None) -> None:
+    asked = {"network": "vizapp/shapes-segmenter", "picture": "shapes 1", "target": "class=disc cell=20,80"}
+    app = open_app("occlusion", window="48", stride="48", **asked)
+    assert went_well(app)
+    (told,) = [one.section().about for one in results(app)]
+    assert (told["explained"], told["target"]) == ("disc", "cell 20,80")
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def offer_drawn(
     if asked is not None and known is not None:
         told = known.provenance(asked, build(known.params, dict(params or {}), method))
         told = replace(told, shows=(), views=None, repeatable=told.repeatable and params is not None)
-    elif asked is not None:
+    if asked is not None:
         facts = facts_about(asked) | dict(facts)
     panels = tuple(Panel(name, pixels, captions.get(name, "")) for name, pixels in pictures.items())
     result = Result(method, {}, panels, dict(facts), tuple(table), provenance=told)

@@ -97,10 +97,8 @@ def maxima(edges: np.ndarray, counts: np.ndarray) -> go.Figure:
 
 def texts(numbers: np.ndarray) -> list[str]:
     """Short texts of numbers; the edges next to zero become zero."""
-    return [
-        "0" if abs(number) < 2.5e-4 else f"{number:.2g}" if abs(number) < 0.01 else f"{number:.3g}".replace("inf", "∞")
-        for number in numbers
-    ]
+    short = ("0" if abs(n) < 2.5e-4 else f"{n:.2g}" if abs(n) < 0.01 else f"{n:.3g}" for n in numbers)
+    return [one.replace("inf", "∞").replace("-", "−") for one in short]
 
 
 def curve(values: np.ndarray) -> go.Figure:

@@ -60,10 +60,12 @@ class SeriesRequest:
         broken = {checkpoint_name(file): one.sentence for file, one in known.items() if isinstance(one, Refusal)}
         if not columns and len(known) < len(keys):
             return None
-        told = method("evolution").provenance(Question(self.maker.network, folder=self.maker.source), self.params)
+        question = Question(self.maker.network, folder=self.maker.source)
         return compute.remembered(
             ("evolution.joined", *(part for file in known for part in keys[file][1:]), *map(str, self.series.skipped)),
-            lambda: replace(join(self.maker, series, self.params, columns, broken), provenance=told),
+            lambda: method("evolution").with_question(
+                join(self.maker, series, self.params, columns, broken), question, self.params
+            ),
         )
 
     @property

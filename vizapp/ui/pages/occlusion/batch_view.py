@@ -147,7 +147,7 @@ def _request(missing: list[Photo], key: Key) -> RunRequest:
         pictures = [photo.asked.picture for photo in photos]
         answers = sweeps(question, pictures, params, lambda done: tick(done / len(photos)))
         for photo, (picture, result) in zip(photos, answers, strict=True):
-            keep(photo, replace(result, provenance=METHOD.provenance(replace(question, picture=picture), params)))
+            keep(photo, METHOD.with_question(result, replace(question, picture=picture), params))
 
     each = compute.keeping_each({photo: photo.asked.key for photo in missing}, missing, work)
 

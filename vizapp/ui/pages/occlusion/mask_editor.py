@@ -106,8 +106,11 @@ def _key_of(asked: SweepRequest, mask: np.ndarray) -> Key:
 
 def _hide(asked: SweepRequest, mask: np.ndarray) -> Result:
     question, params = Question(asked.network, asked.picture), asked.params
-    provenance = replace(METHOD.provenance(question, params), shows=(), views=None, repeatable=False)
-    return replace(hide(question, _hidden(asked, mask), params.fill, params.seed, topk_bars.TOP), provenance=provenance)
+    hidden = hide(question, _hidden(asked, mask), params.fill, params.seed, topk_bars.TOP)
+    told = METHOD.with_question(hidden, question, params)
+    return replace(
+        told, provenance=replace(METHOD.provenance(question, params), shows=(), views=None, repeatable=False)
+    )
 
 
 def _answers(asked: SweepRequest, result: Result, mask: np.ndarray) -> None:

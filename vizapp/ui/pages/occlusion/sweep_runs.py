@@ -215,8 +215,7 @@ def _is_finished(asked: SweepRequest) -> bool:
 
 def _result(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
     """The result of the finished positions, with what was asked, as `Method.answer` gives it."""
-    provenance = METHOD.provenance(plan.work.question, plan.work.params)
-    return replace(plan.work.result(Job(tick)), provenance=provenance)
+    return METHOD.with_question(plan.work.result(Job(tick)), plan.work.question, plan.work.params)
 
 
 def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
