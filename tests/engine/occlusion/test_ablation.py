@@ -118,7 +118,8 @@ def test_scores_do_not_depend_on_the_batch_size(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(engine, "HEAD_BATCH", 2 * together)
         parts = [*ablation.scores(rows)]
         assert len(parts) == -(-40 // (2 * together))
-        assert float((torch.cat(parts) - expected).abs().max()) <= 1e-6 * float(expected.abs().max())
+        # Some processors sum the products of other batches in another order.
+        assert float((torch.cat(parts) - expected).abs().max()) <= 5e-6 * float(expected.abs().max())
 
 
 def test_the_module_stays_as_it_was() -> None:
