@@ -12,10 +12,11 @@ from PIL import Image
 from torch import nn
 
 import vizapp
+from vizapp.media.drawing import COLOURS
 from vizapp.media.samples import open_sample
 from vizapp.methods import methods
 from vizapp.methods.output import Output
-from vizapp.methods.views import map_caption, strongest_class
+from vizapp.methods.views import label_shares, map_caption, overlay, strongest_class
 from vizapp.report.section import View
 from vizapp.zoo.network import Network
 
@@ -129,3 +130,19 @@ def test_the_feature_maps_of_a_layer_are_not_said_to_explain_a_unit(network: Net
     assert "explained" not in about
     about = vizapp.ask("projection", network, open_sample("digit 3"), unit=unit).section().about
     assert about["explained"] == "unit 0 of features.1"
+
+
+def test_the_background_of_a_label_map_is_clear_and_leaves_its_colour_to_the_classes() -> None:
+    labels = np.array([[0, 0, 0], [2, 2, 1]])
+    names = ("__background__", "square", "disc")
+    output, told = Output("label", "label map", over_photo=True), ("background", "square", "disc")
+    over = overlay(output, labels, names.__getitem__)
+    np.testing.assert_array_equal(over[..., 3] > 0, labels > 0)
+    np.testing.assert_array_equal(over[1, :, :3], COLOURS[[0, 0, 1]])
+    shares = label_shares(output, labels, names.__getitem__)
+    assert [(None if colour is None else list(colour), share) for colour, _, share in shares] == [
+        (COLOURS[0].tolist(), 2 / 6), (COLOURS[1].tolist(), 1 / 6), (None, 3 / 6),
+    ]  # fmt: skip
+    assert [name.strip("_") for _, name, _ in shares] == [told[2], told[1], told[0]]
+    assert not overlay(output, np.zeros((2, 2), int), names.__getitem__)[..., 3].any()
+    assert overlay(output, labels, ("a", "b", "c").__getitem__)[..., 3].all(), "no class is the background"

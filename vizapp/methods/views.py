@@ -10,10 +10,10 @@ import numpy as np
 
 from vizapp.components.data import packed, percent, photo_data, ramp, signed_ramp, uri
 from vizapp.media.drawing import COLOURS, lay_over
-from vizapp.methods.output import OPACITY, Output, labels_by_frequency, ranks
+from vizapp.methods.output import OPACITY, Output, label_colours, labels_by_frequency, ranks
 from vizapp.methods.provenance import Provenance
 from vizapp.report.section import View
-from vizapp.zoo.labels import readable
+from vizapp.zoo.labels import is_background, readable
 
 _MOST_CURVES = 8
 
@@ -37,14 +37,17 @@ def views(asked: Provenance, arrays: Mapping[str, np.ndarray]) -> Iterator[View]
 
 def _over_photo(asked: Provenance, output: Output, values: np.ndarray, seen: np.ndarray) -> View:
     about = asked.subject
-    shares = label_shares(output, values, asked.readable_name)
+    shares, over = label_shares(output, values, asked.readable_name), overlay(output, values, asked.readable_name)
     return View(
         "map",
         map_data(output, values, seen, about, asked.readable_name),
         map_title(output, about),
         map_caption(output, values, about),
-        tuple((f"#{bytes(colour).hex()}", f"{name}, {percent(share)}") for colour, name, share in shares),
-        {f"{output.array}-over-photo": lay_over(seen, output.draw_over(values), OPACITY)},
+        tuple(
+            ("transparent" if colour is None else f"#{bytes(colour).hex()}", f"{name}, {percent(share)}")
+            for colour, name, share in shares
+        ),
+        {f"{output.array}-over-photo": lay_over(seen, over, OPACITY)},
     )
 
 
@@ -61,11 +64,14 @@ def map_data(
         name_of: The name of a class.
     """
     data = photo_data(seen, map_title(output, about)) | {
-        "heat": uri(output.draw_over(values)), "cells": list(values.shape), "values": packed(values), "opacity": OPACITY,
-        "hint": "Hover over the map to read its values",
+        "heat": uri(overlay(output, values, name_of)), "cells": list(values.shape), "values": packed(values),
+        "opacity": OPACITY, "hint": "Hover over the map to read its values",
     }  # fmt: skip
     if output.kind == "label map":
-        return data | {"names": {str(number): _class(number, name_of) for number in np.unique(values).tolist()}}
+        return data | {
+            "grey": True,
+            "names": {str(number): _class(number, name_of) for number in np.unique(values).tolist()},
+        }
     low, high = output.limits(values)
     signed = output.is_signed(values)
     data |= {"low": low, "high": high, "ramp": signed_ramp() if signed else ramp(through=True), "signed": signed}
@@ -99,14 +105,34 @@ def map_caption(output: Output, values: np.ndarray, about: str) -> str:
 
 def label_shares(
     output: Output, values: np.ndarray, name_of: Callable[[int], str]
-) -> list[tuple[Sequence[int], str, float]]:
-    """The colours of a label map, each with its class and share of the cells; empty for other maps."""
+) -> list[tuple[Sequence[int] | None, str, float]]:
+    """The colours of a label map, each with its class and share of the cells; None: the background, which has no colour.
+
+    Empty for other maps.
+    """
     if output.kind != "label map":
         return []
-    order = labels_by_frequency(values)
+    order, background = _colours_of(values, name_of)
     shares = np.bincount(ranks(values, order).reshape(-1), minlength=len(order) + 1) / values.size
     named = zip(COLOURS.tolist(), order, shares.tolist(), strict=False)
-    return [(colour, _class(number, name_of), share) for colour, number, share in named]
+    found: list[tuple[Sequence[int] | None, str, float]] = [(c, _class(n, name_of), share) for c, n, share in named]
+    return found + [(None, _class(one, name_of), float((values == one).mean())) for one in background]
+
+
+def overlay(output: Output, values: np.ndarray, name_of: Callable[[int], str]) -> np.ndarray:
+    """A map to lay over the photo, uint8 `[h w 4]`; the background of a label map is clear."""
+    drawn = output.draw_over(values)
+    if output.kind == "label map":
+        order, background = _colours_of(values, name_of)
+        drawn[..., :3] = label_colours(values, order)
+        drawn[np.isin(values, background), 3] = 0
+    return drawn
+
+
+def _colours_of(values: np.ndarray, name_of: Callable[[int], str]) -> tuple[list[int], list[int]]:
+    """The classes of a label map that have a colour, in the order of the colours, and the background."""
+    background = [one for one in np.unique(values).tolist() if is_background(_class(one, name_of))]
+    return labels_by_frequency(values[~np.isin(values, background)]), background
 
 
 def strongest_class(

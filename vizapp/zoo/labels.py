@@ -37,6 +37,11 @@ def imagenet_synonyms() -> dict[str, str]:
     return {name: others for name, _, others in (line.partition(", ") for line in lines)}
 
 
+def is_background(name: str) -> bool:
+    """Whether the name is that of a class that stands for everything else."""
+    return name.strip("_").lower() == "background"
+
+
 def readable(name: str) -> str:
     """The name of a class as English, for people: "grand_piano" -> "grand piano", "car_side" -> "car (side)"."""
     words = name.replace("_", " ").split()

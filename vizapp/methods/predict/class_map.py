@@ -13,6 +13,7 @@ from vizapp.media.drawing import COLOURS, GREY, heat, lay_over, sheet
 from vizapp.methods.base import Job, Panel, Question, Result
 from vizapp.methods.output import label_colours
 from vizapp.methods.predict.params import PredictParams
+from vizapp.zoo.labels import is_background
 from vizapp.zoo.network import Network
 from vizapp.zoo.target import class_map_logits
 
@@ -56,11 +57,6 @@ def class_map(question: Question, params: PredictParams, job: Job) -> Result:
         },
         table,
     )
-
-
-def is_background(name: str) -> bool:
-    """Whether the name is that of a class that stands for everything else."""
-    return name.strip("_").lower() == "background"
 
 
 def _probabilities(network: Network, logits: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from vizapp.components.data import packed, photo_data, uri
 from vizapp.media.drawing import COLOURS
 from vizapp.methods.base import Result
 from vizapp.methods.output import label_colours
-from vizapp.methods.predict.class_map import is_background
+from vizapp.zoo.labels import is_background
 from vizapp.zoo.network import Network
 
 _MOST_TOLD = 20_000  # cells whose class is told on hover
