@@ -1,6 +1,7 @@
 """Convolutions on a CPU that run what follows them (a batch norm, a sum, a rectifier) in the same pass over memory.
 
-oneDNN's fused convolutions, as torch's compiler calls them, with weights that are laid out for them once.
+oneDNN's fused convolutions, as torch's compiler calls them, with weights that are laid out for them once. Wide ones on whole
+maps are computed with fewer multiplications (`winograd.py`).
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, pair
+from vizapp.engine.occlusion import winograd
 from vizapp.engine.trace.recording import Step, ValueRef
 
 CONVOLUTION_AND_SUM = "conv2d_and_add"  # of two values
 _CONSTANTS = (("weight", None), ("bias", None), ("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
 _CLAMPS: dict[str, tuple[str, list[float]]] = {"relu": ("relu", []), "relu6": ("hardtanh", [0.0, 6.0])}
+_LIMITS = {"": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0)}
 
 
-def fuse(steps: list[Step], shapes: list[tuple[int, ...]], kept: Collection[int]) -> list[Step]:
+def fuse(steps: list[Step], shapes: list[tuple[int, ...]], kept: Collection[int], whole: bool = False) -> list[Step]:
     """The same steps, with convolutions that also add another value and rectify where that is all their results are for.
 
-    Values that are `kept` stay. `shapes[v]` is the shape of value v for one picture.
+    Values that are `kept` stay. `shapes[v]` is the shape of value v for one picture. `whole`: the steps run on whole maps of
+    several pictures, not on windows.
     """
     uses = Counter(value for step in steps for value in step.inputs)
     readers = {value: position for position, step in enumerate(steps) for value in step.inputs}
@@ -50,7 +54,7 @@ def fuse(steps: list[Step], shapes: list[tuple[int, ...]], kept: Collection[int]
         for gone in {position, last}:
             answer[gone] = None
         last = last if rectifier is None else rectifier
-        answer[last] = _fused(step, other, clamp, steps[last].name, steps[last].outputs, shapes)
+        answer[last] = _fused(step, other, clamp, steps[last], shapes, whole)
     return [step for step in answer if step is not None]
 
 
@@ -74,30 +78,36 @@ def _other(step: Step, value: int, shapes: list[tuple[int, ...]]) -> int | None:
 
 
 class FusedConvolution:
-    """A convolution whose weights are laid out for oneDNN, with the rectifier behind it: `clamp` is its name, or empty.
+    """A convolution whose weights are laid out once, with the rectifier behind it: `clamp` is its name, or empty.
 
     It is called as `torch.nn.functional.conv2d` is, with constants as when it was made, but for the padding; `added` is a
-    value of its result's shape that is added before the rectifier.
+    value of its result's shape that is added before the rectifier. `given` and `made` are the shapes of its input and result;
+    `whole` says that it runs on whole maps of several pictures.
     """
 
-    def __init__(self, step: Step, size: tuple[int, ...], clamp: str) -> None:
+    def __init__(self, step: Step, given: tuple[int, ...], made: tuple[int, ...], clamp: str, whole: bool) -> None:
         self.constants = [
             argument(step.args, step.kwargs, position, key, default)
             for position, (key, default) in enumerate(_CONSTANTS, 1)
         ]
         weight, self._bias, stride, padding, dilation, self._groups = self.constants
         self._stride, self._dilation = list(pair(stride)), list(pair(dilation))
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-            weight.detach(), list(pair(padding)), self._stride, self._dilation, self._groups, list(size)
-        )
+        self._clamp, self._winograd = clamp, None
+        if whole and winograd.pays(weight, self._stride, self._dilation, self._groups, made):
+            self._winograd = winograd.WinogradConvolution(weight)
+        else:
+            self._weight = torch.ops.mkldnn._reorder_convolution_weight(
+                weight.detach(), list(pair(padding)), self._stride, self._dilation, self._groups, list(given)
+            )
         self.constants[0] = torch.empty_like(weight, device="meta")  # its shape is all that is asked for
-        self._clamp = clamp
 
     def __call__(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int,
         added: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """The convolution of `[N C h w]`."""
+        if self._winograd is not None:
+            return self._winograd(x, self._bias, pair(padding), added, _LIMITS[self._clamp])
         x = x.contiguous(memory_format=torch.channels_last)
         fixed = self._weight, self._bias, list(pair(padding)), self._stride, self._dilation, self._groups
         if added is None:
@@ -111,11 +121,11 @@ class FusedConvolution:
         return found
 
 
-def _fused(
-    step: Step, other: int | None, clamp: str, name: str, outputs: tuple[int, ...], shapes: list[tuple[int, ...]]
-) -> Step:
-    function = FusedConvolution(step, shapes[step.inputs[0]], clamp)
+def _fused(step: Step, other: int | None, clamp: str, last: Step, shapes: list[tuple[int, ...]], whole: bool) -> Step:
+    """The convolution `step`, with what follows it up to the step `last`."""
+    function = FusedConvolution(step, shapes[step.inputs[0]], shapes[step.outputs[0]], clamp, whole)
     args = (ValueRef(step.inputs[0]), *function.constants)
     if other is None:
-        return Step(name, "conv2d", function, args, {}, step.inputs, outputs)
-    return Step(name, CONVOLUTION_AND_SUM, function, (*args, ValueRef(other)), {}, (*step.inputs, other), outputs)
+        return Step(last.name, "conv2d", function, args, {}, step.inputs, last.outputs)
+    inputs = (*step.inputs, other)
+    return Step(last.name, CONVOLUTION_AND_SUM, function, (*args, ValueRef(other)), {}, inputs, last.outputs)

@@ -1,8 +1,8 @@
 """Many passes up to one site, over pictures of one size, as fast as the processor allows.
 
 One pass is recorded (`replay.py`). Only what the site depends on runs again: batch norms are folded into convolutions, and on a
-CPU these add and rectify themselves (`fused_convolutions.py`), on as many pictures at once as its caches hold. The result is
-exact but for rounding.
+CPU these add and rectify themselves (`fused_convolutions.py`), the wide ones with fewer multiplications (`winograd.py`), each
+thread on as many pictures at once as caches hold. The result is exact but for rounding.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from vizapp.engine.memory.chunks import is_out_of_memory
 from vizapp.engine.occlusion.cell_index import Occluders
 from vizapp.engine.occlusion.fused_convolutions import fuse
 from vizapp.engine.occlusion.incremental_plan import BatchState, CleanMaps, IncrementalPlan
+from vizapp.engine.occlusion.parallel import side_by_side
 from vizapp.engine.occlusion.planner import head_of, needed_steps, work_of
 from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording, fold_batch_norm
 from vizapp.engine.occlusion.sweep import TORCH_ERRORS, first_line
@@ -113,7 +114,7 @@ class _Steps:
         if convolutions < _CONVOLUTIONAL * sum(work) or not convolutions:
             raise ValueError("few of its multiply-adds are in convolutions")
         steps = fold_batch_norm(steps, {answer})
-        steps = fuse(steps, recording.shapes, {answer})
+        steps = fuse(steps, recording.shapes, {answer}, whole=True)
         self._head = head_of(steps, recording.shapes, {0})
         self._plan = IncrementalPlan(steps, recording.shapes, (), ())
         self._plan.last_use |= {value: position for position, step in enumerate(steps) for value in step.inputs}
@@ -125,13 +126,16 @@ class _Steps:
 
     def run(self, batch: Tensor) -> Tensor:
         """The value of the site, as its operation lays it out, for pictures `[N C H W]`."""
-        states = []
-        for pictures in batch.split(self.together):
-            states.append(_state({0: pictures}))
-            self._plan.run(states[-1], 0, self._head)
+        size = min(self.together, math.ceil(len(batch) / torch.get_num_threads()))
+        states = side_by_side(self._before_head, batch.split(size))
         merged = _state({v: torch.cat([state.values[v] for state in states]) for v in states[0].values})
         self._plan.run(merged, self._head)
         return merged.values[self._answer]
+
+    def _before_head(self, pictures: Tensor) -> BatchState:
+        state = _state({0: pictures})
+        self._plan.run(state, 0, self._head)
+        return state
 
 
 def _state(values: dict[int, Tensor]) -> BatchState:
