@@ -78,11 +78,17 @@ def _other(step: Step, value: int, shapes: list[tuple[int, ...]]) -> int | None:
 
 
 class FusedConvolution:
-    """A convolution whose weights are laid out once, with the rectifier behind it: `clamp` is its name, or empty.
+    """A convolution whose weights are laid out once, with the rectifier behind it.
 
     It is called as `torch.nn.functional.conv2d` is, with constants as when it was made, but for the padding; `added` is a
-    value of its result's shape that is added before the rectifier. `given` and `made` are the shapes of its input and result;
-    `whole` says that it runs on whole maps of several pictures.
+    value of its result's shape that is added before the rectifier.
+
+    Args:
+        step: The convolution as it was recorded.
+        given: The shape of its input.
+        made: The shape of its result.
+        clamp: The name of the rectifier, or empty.
+        whole: Whether it runs on whole maps of several pictures.
     """
 
     def __init__(self, step: Step, given: tuple[int, ...], made: tuple[int, ...], clamp: str, whole: bool) -> None:
