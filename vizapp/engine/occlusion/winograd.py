@@ -51,8 +51,8 @@ class WinogradConvolution:
         powers = torch.stack([points**power for power in range(3)], 1) * scale[:, None]
         matrix = torch.cat([powers, torch.tensor([[0.0, 0.0, 1.0]])])  # the last is infinity
         outputs, channels = weight.shape[:2]
-        by_cell = weight.detach().permute(2, 3, 1, 0).reshape(9, -1).double()
-        self._weight = (torch.kron(matrix, matrix) @ by_cell).to(weight.dtype).view(36, channels, outputs)
+        by_cell = weight.detach().permute(2, 3, 1, 0).reshape(9, -1)
+        self._weight = (torch.kron(matrix, matrix).to(weight.dtype) @ by_cell).view(36, channels, outputs)
 
     def __call__(
         self, x: Tensor, bias: Tensor | None, padding: tuple[int, int], added: Tensor | None, limits: _Limits
