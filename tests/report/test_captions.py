@@ -68,6 +68,7 @@ def test_occlusion_says_what_is_hidden(network: Network, inverse: bool) -> None:
     inner = np.s_[top + 1 : bottom - 1, left + 1 : right - 1]  # without the frame of the square
     assert (drawn[inner] == (seen[inner] if inverse else 128)).all()
     assert answer.section().about["square"] == answer.facts["square"]
+    assert ">colour</th>" not in answer.to_html()
     assert ">clean</th>" in answer.to_html()
     assert "<th>true</th>" not in answer.to_html()  # it is unknown
 

@@ -71,7 +71,8 @@ def section(result: Answer, title: str, remark: str, link: str) -> Section:
         views=shown,
         pictures={panel.title: panel.pixels for panel in panels},
         captions={panel.title: without_folders(panel.caption) for panel in panels},
-        table=tuple({name: _plain(value) for name, value in row.items()} for row in result.table),
+        # The colour of a class is in the legend of its view.
+        table=tuple({name: _plain(value) for name, value in row.items() if name != "colour"} for row in result.table),
         facts={name: fact for name, fact in facts.items() if name not in (*CAUTIONS, *_ASKED)},
         command=asked.command,
         link=link or asked.link,

@@ -93,6 +93,7 @@ def check_compare(app: AppTest) -> None:
     captions = {panel.title: panel.caption for panel in whole.panels}
     each = [f"{what}, {who} network" for what in ("Filters", "Projections", "Occlusion") for who in ("first", "second")]
     assert list(captions) == [*each, "Difference"]
+    assert all(captions[f"Filters, {who} network"].count("near-duplicate") <= 1 for who in ("first", "second"))
     told = [caption.value.replace("\\", "") for caption in app.caption]
     assert all(
         any(one and caption.startswith(one) for one in told) for name, caption in captions.items() if "Occl" in name

@@ -147,7 +147,7 @@ def _filters(pair: Pair, exports: _Exports) -> None:
             st.markdown(messages.escaped(result.facts["diagnosis"]))
             with layout.fold():
                 st.caption(messages.escaped(_counts(result)))
-            told = f"{result.facts['diagnosis']} {_counts(result)}{_bands(result)}"
+            told = f"{result.facts['layer']}: {result.facts['diagnosis']}{_bands(result)}"
             exports.add(number, "filters", result, result.panels[0].pixels, told)
         answers.append(result)
     found = [result for result in answers if result is not None and "bands" in result.facts]
