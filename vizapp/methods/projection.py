@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vizapp.engine.projection.project import Certificate, Projections, project
+from vizapp.engine.projection.project import Certificate, Projections, project, project_recording
 from vizapp.engine.projection.rules import Rule, rule_named
+from vizapp.engine.trace.recording import Recording
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import contrasted, crop_box
 from vizapp.methods.base import Job, Method, Panel, Question, Result
@@ -104,18 +105,33 @@ def project_units(question: Question, units: Sequence[Unit], params: ProjectionP
     return Result("projection", arrays, facts=what_was_reversed(down.certificate, params.rule))
 
 
+def projected_map(
+    question: Question, unit: Unit, params: ProjectionParams, recording: Recording | None = None
+) -> tuple[np.ndarray, str]:
+    """The projection `[H W 3]` of a unit as in `projection`, and its certificate.
+
+    `recording`: the pass over the picture up to the unit's layer, recorded with the rule; None: not made yet.
+    """
+    down, _ = _sent_down(question, [unit], params, Job(), recording)
+    return as_pixels(down.values[0]), certificate_text(down.certificate, params.rule)
+
+
 def _sent_down(
-    question: Question, units: Sequence[Unit], params: ProjectionParams, job: Job
+    question: Question, units: Sequence[Unit], params: ProjectionParams, job: Job, recording: Recording | None = None
 ) -> tuple[Projections, Boxes]:
     """The projections of units of one layer, and the (top, left, bottom, right) that each unit sees."""
     network = question.network.smooth
     rule = params.build_rule()
-    batch = network.prepare(question.require_picture())
 
     def tick(share: float) -> None:
         job.report(0.7 * share)
 
-    (down,) = project(network.module, batch, units, network.sites, rule, params.seed, params.extent, tick)
+    if recording is None:
+        batch = network.prepare(question.require_picture())
+        (down,) = project(network.module, batch, units, network.sites, rule, params.seed, params.extent, tick)
+    else:
+        site = network.site(units[0].site)
+        down = project_recording(recording, site, units, rule, params.seed, params.extent, tick)
     job.report(0.7)
     cells = down.cells if params.extent == "cell" else [None] * len(units)
     return down, _field_boxes(network, units[0].site, cells)

@@ -21,7 +21,7 @@ from vizapp.media.samples import open_sample
 from vizapp.methods.base import Question
 from vizapp.methods.occlusion.mask import hide
 from vizapp.methods.occlusion.occluder import coarse_to_fine, filling, from_nearest, positions
-from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
+from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, sweep_over
 from vizapp.zoo.network import Network
 
 
@@ -78,6 +78,67 @@ def test_the_strongest_map_is_that_of_the_largest_sum_or_value(network, picture)
     assert chosen.arrays["clean_activation"] == pytest.approx(maps[3].sum(), rel=1e-5)
     down = vizapp.ask("projection", network, picture, unit=vizapp.Unit("cat", 3), extent="map")
     np.testing.assert_array_equal(chosen.arrays["projection"], down.arrays["projection"])
+
+
+class Doubled(torch.autograd.Function):
+    """x, with a backward pass that doubles."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, signal):
+        return 2 * signal
+
+
+class Written(nn.Module):
+    """Activations written out, before the late map and after it, a max pool, and a rectifier that overwrites the late map."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.late = (nn.Conv2d(c, 6, 3, padding=1) for c in (3, 6, 6))
+        self.pool, self.last, self.own, self.passes = nn.MaxPool2d(3, 2), nn.Linear(6, 5), own, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        x = self.pool(self.first(x).clamp(min=0))
+        x = x / (x * x).sum(1, keepdim=True).clamp(min=0.5)
+        x = self.second(x)
+        x = x * x.sigmoid()
+        x = Doubled.apply(x) if self.own else x
+        x = self.late(x).relu_()
+        return self.last((x * (x > 0.1)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("own", "passes"), [(False, 1), (True, 3)])
+def test_the_late_map_is_projected_along_the_pass_that_the_sweep_recorded(picture, own: bool, passes: int) -> None:
+    module = seeded(Written(own))
+    network = vizapp.wrap(module, input_size=(3, 40, 36))
+    asked = {"site": "late", "window": 16, "stride": 20}
+    vizapp.ask("occlusion", network, picture, **asked)
+    before = module.passes
+    other = vizapp.open_picture(np.random.default_rng(1).integers(0, 256, (40, 36, 3), dtype=np.uint8))
+    found = vizapp.ask("occlusion", network, other, **asked)
+    assert module.passes - before == passes, "a pass for windows, and where custom functions run two more"
+    channel = int(found.facts["map"].split(",")[0].split(":")[1])
+    down = vizapp.ask("projection", network, other, unit=vizapp.Unit("late", channel), extent="map")
+    assert down.arrays["projection"].any()
+    np.testing.assert_array_equal(found.arrays["projection"], down.arrays["projection"])
+    assert down.facts["certificate"] in found.facts["projection"]
+
+
+def test_photos_that_share_a_sweep_are_projected_each_along_its_own_pass(network) -> None:
+    crops = [np.random.default_rng(n).integers(0, 256, (72, 65, 3), dtype=np.uint8) for n in range(3)]
+    params = OcclusionParams(window=30, stride=40)
+    site = network.last_feature_map()
+    sweep = sweep_over(network, [network.crop(vizapp.open_picture(crop)) for crop in crops], params, site)
+    assert all(sweep.recordings)
+    for number, crop in enumerate(crops):
+        question = Question(network, vizapp.open_picture(crop))
+        found = Occlusion(question, params, (sweep, number)).result()
+        alone = Occlusion(question, params).result()
+        np.testing.assert_array_equal(found.arrays["projection"], alone.arrays["projection"])
 
 
 def test_the_class_can_be_asked_for_and_chosen_afterwards(network, picture) -> None:

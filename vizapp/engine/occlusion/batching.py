@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,10 @@ from vizapp.engine.occlusion.incremental_plan import BatchState, Box, CleanMaps,
 from vizapp.engine.occlusion.occluder_plans import OccluderPlans, keep_plans, kept_plans
 from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording
 from vizapp.engine.precision import Precision, arithmetic
+from vizapp.engine.trace.custom_functions import custom_functions
+from vizapp.engine.trace.recording import CaptureRule, Recording
 from vizapp.engine.trace.sites import Site, channels_first
+from vizapp.errors import VizError
 
 
 class OccluderBatches:
@@ -23,6 +28,8 @@ class OccluderBatches:
         plans: How they are answered; those of an earlier picture, if they hold for this one.
         clean_scores: The scores of the clean pictures `[P classes]`.
         maps: The site's activations for them `[P C h w]`, or None.
+        recordings: The passes over the clean pictures up to the site, for signals to go back by `rule`; None where there is
+            no rule, or it needs a pass of its own.
 
     Args:
         module: The network.
@@ -32,6 +39,7 @@ class OccluderBatches:
         boxes: (top, left, bottom, right) of each occluder, inside the picture.
         site: The layer whose maps are summed; None for no layer.
         precision: How products are rounded in `answer`, which runs inside `arithmetic`.
+        rule: How signals will go back from the site; None for no signals.
 
     Raises:
         NotReplayable: the pass cannot be run again from its recording, an operation cannot run on many pictures at once, or
@@ -40,8 +48,10 @@ class OccluderBatches:
 
     def __init__(
         self, module: nn.Module, scores: Callable[[Tensor], Tensor], clean: Tensor, patch: Tensor, boxes: Sequence[Box],
-        site: Site | None, precision: Precision = "exact",
+        site: Site | None, precision: Precision = "exact", rule: CaptureRule | None = None,
     ) -> None:  # fmt: skip
+        self.recordings: list[Recording | None] = []
+        self._rule = rule if site is not None else None
         self._module, self._scores, self._site = module, scores, site
         self._device = clean.device
         self._key = tuple(clean.shape[1:]), clean.dtype, clean.device, tuple(boxes), site and site.name, precision
@@ -49,8 +59,8 @@ class OccluderBatches:
         self._pixels = torch.stack([clean, patch.to(clean)]).permute(0, 1, 3, 4, 2).contiguous()
         parts = [first]
         for picture in range(1, len(clean)):
-            again = ReplayRecording(module, clean[picture : picture + 1].clone(), self.plans.needed)
-            if not self.plans.serve(again, *self._record(again)):
+            again, answer, found = self._record(clean[picture : picture + 1], self.plans.needed)
+            if not self.plans.serve(again, answer, found):
                 raise NotReplayable("it runs other operations on another input")
             parts.append(again.clean)
         values = {v: torch.cat([part[v] for part in parts]) if parts[1:] else first[v] for v in self.plans.needed}
@@ -92,17 +102,35 @@ class OccluderBatches:
     ) -> tuple[dict[int, Tensor], OccluderPlans]:
         """The activations of a picture that plans need, and the plans: the kept ones, if they hold."""
         plans = kept_plans(self._module, self._key)
-        recording = ReplayRecording(self._module, picture.clone(), None if plans is None else plans.needed)
-        answer, site = self._record(recording)
+        recording, answer, site = self._record(picture, None if plans is None else plans.needed)
         if plans is not None and not plans.serve(recording, answer, site):
-            plans, recording = None, ReplayRecording(self._module, picture.clone())
-            answer, site = self._record(recording)
+            plans, self.recordings = None, []
+            recording, answer, site = self._record(picture, None)
         plans = plans or OccluderPlans(recording, answer, site, boxes, precision)
         return {value: recording.clean[value] for value in plans.needed}, plans
 
-    def _record(self, recording: ReplayRecording) -> tuple[int, int | None]:
-        """Record the pass; the numbers of its answer and of the site's value."""
-        with torch.no_grad(), arithmetic(self._device, "exact"), recording:
+    def _record(self, picture: Tensor, keep: Collection[int] | None) -> tuple[ReplayRecording, int, int | None]:
+        """Record the pass over a picture; the recording, and the numbers of its answer and of the site's value."""
+        if self._rule is not None and self._site is not None:
+            own = list[object]()  # custom functions, which a recording with a rule follows in another way
+            recording = ReplayRecording(self._module, picture.clone(), keep, self._rule, self._site.name)
+
+            def note(function: object, forward: Callable[..., Any], args: tuple[Any, ...], enabled: bool) -> Any:
+                own.append(function)
+                return forward(*args)
+
+            with suppress(VizError), torch.enable_grad(), custom_functions(note):
+                answer, site = self._run(recording)
+                if site in recording.clean and not own:
+                    self.recordings.append(recording.take_signals(self._rule))
+                    return recording, answer, site
+        self.recordings.append(None)
+        recording = ReplayRecording(self._module, picture.clone(), keep)
+        with torch.no_grad():
+            return recording, *self._run(recording)
+
+    def _run(self, recording: ReplayRecording) -> tuple[int, int | None]:
+        with arithmetic(self._device, "exact"), recording:
             scores = self._scores(recording.picture)
         answer = recording.number(scores)
         if self._site is None:

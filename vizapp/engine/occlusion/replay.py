@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from vizapp.engine.receptive_field.interval import Activation, ReceptiveField
 from vizapp.engine.receptive_field.rules import fields_after
 from vizapp.engine.tap import operation_name
 from vizapp.engine.trace.constant_norms import factor_and_shift, with_norm
-from vizapp.engine.trace.recording import Recording, Step, ValueRef, bind, may_write, storage_of
+from vizapp.engine.trace.recording import CaptureRule, Recording, Step, ValueRef, bind, may_write, storage_of
 
 _PRODUCTS = frozenset({"conv2d", "conv_transpose2d", "linear"})
 
@@ -29,16 +30,29 @@ class NotReplayable(Exception):
 class ReplayRecording(Recording):
     """Records a whole pass over one picture `[1 C H W]`, masks and indices included.
 
-    `clean[v]` is value v as the pass computed it, for the numbers in `keep` (0 is the picture; None: all values).
-    `numbers[name]` is the value that the operation of that name gave.
+    Attributes:
+        clean: `clean[v]` is value v as the pass computed it, for the numbers that are kept (0 is the picture).
+        numbers: `numbers[name]` is the value that the operation of that name gave.
+        picture: The input of the pass.
+
+    Args:
+        module: The network.
+        batch: The picture.
+        keep: The numbers of the values to keep; None: all.
+        rule: How signals will go back, along the recording that `take_signals` then gives; None for no signals.
+        until: The site that these start at.
     """
 
-    def __init__(self, module: nn.Module, batch: Tensor, keep: Collection[int] | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, batch: Tensor, keep: Collection[int] | None = None, rule: CaptureRule | None = None,
+        until: str = "",
+    ) -> None:  # fmt: skip
+        self._until, self._signal_steps = until, 0
         self._keep = None if keep is None else frozenset(keep)
         self.clean: dict[int, Tensor] = {0: batch.clone()} if keep is None or 0 in keep else {}
         self._kept_in: dict[StorageWeakRef, list[int]] = {}  # the numbers of the values that lie there
         self.picture = batch  # the input of the pass
-        super().__init__(module, batch, set(), None)
+        super().__init__(module, batch, set(), rule)
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and record it.
@@ -46,11 +60,15 @@ class ReplayRecording(Recording):
         Raises:
             NotReplayable: what follows may depend on the values of the input, or a constant was written to.
         """
+        if self._signal_steps and name != self._until:
+            self._rule = None  # what follows the site passes no signal
         operation = operation_name(function)
         depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
         if may_write(function) or kwargs.get("inplace"):
             self._copy_kept(args[:1])
         output = super().operate(name, function, args, kwargs)
+        if name == self._until:
+            self._signal_steps = len(self.steps)
         results = [*tensors_in(args[0] if operation == "setitem" else output)]
         if depends and is_read_out(operation, (args, kwargs), results, self._ids.__contains__):
             raise NotReplayable("what it computes next depends on the values of the input")
@@ -91,12 +109,29 @@ class ReplayRecording(Recording):
         """The value that each operation gave, by the operation's name."""
         return {step.name: step.outputs[0] for step in self.steps}
 
+    def take_signals(self, rule: CaptureRule) -> Recording:
+        """What `trace.recording.record` gives for the site, whose value is kept.
+
+        The steps of this recording then keep nothing for the rule.
+        """
+        signals, value = copy.copy(self), self.numbers[self._until]
+        signals.clean, signals.makers, signals.values = {}, {}, {self._until: (value, self.clean[value])}
+        signals.steps = self.steps[: self._signal_steps]
+        self.steps = [_without_rule(step) for step in self.steps]
+        rule.refine(signals.steps)
+        return signals
+
     def _new(self, tensor: Tensor) -> int:
         number = super()._new(tensor)
         if self._keep is None or number in self._keep:
             self.clean[number] = tensor
             self._kept_in.setdefault(storage_of(tensor), []).append(number)
         return number
+
+
+def _without_rule(step: Step) -> Step:
+    """The step as it is recorded without a rule."""
+    return replace(step, inputs=step.reads, ctx={"writes": True} if "writes" in step.ctx else {})
 
 
 def receptive_fields_of(steps: list[Step], shapes: list[tuple[int, ...]]) -> dict[int, ReceptiveField]:

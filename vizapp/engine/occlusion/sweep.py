@@ -25,6 +25,7 @@ from vizapp.engine.occlusion.occluder_plans import OccluderPlans
 from vizapp.engine.occlusion.replay import NotReplayable
 from vizapp.engine.precision import Precision, arithmetic
 from vizapp.engine.tap import Tap, check_computed
+from vizapp.engine.trace.recording import CaptureRule, Recording
 from vizapp.engine.trace.sites import Footprint, Site, channels_first
 from vizapp.errors import VizError
 
@@ -59,6 +60,7 @@ class Sweep:
         maps: The site's clean activations `[P C h w]`, or None.
         facts: How the answers are computed, in words.
         bound: Multiply-adds of a whole pass, divided by those of one position.
+        recordings: The passes over the clean pictures up to the site, for signals by `rule`; None where there is none.
 
     Args:
         module: The network, in evaluation mode.
@@ -70,17 +72,19 @@ class Sweep:
         precision: How products are rounded.
         windows: False for whole passes only.
         footprint: Memory of a pass; with it, as many positions are answered at once as fit.
+        rule: How signals will go back from the site along `recordings`; None for no signals.
     """
 
     def __init__(
         self, module: nn.Module, scores: Callable[[Tensor], Tensor], clean: Tensor, patch: Tensor, boxes: Sequence[Box],
         site: Site | None = None, precision: Precision = "exact", windows: bool = True,
-        footprint: Footprint | None = None,
+        footprint: Footprint | None = None, rule: CaptureRule | None = None,
     ) -> None:  # fmt: skip
         self._module, self._scores, self._site = module, scores, site
         self._clean, self._patch = clean, patch
         self.boxes = [_clipped(box, *clean.shape[2:]) for box in boxes]
-        self._precision = precision
+        self._precision, self._rule = precision, rule
+        self.recordings: list[Recording | None] = [None] * len(clean)
         self.facts: dict[str, str] = {}
         self.bound = 1.0
         self._batches: OccluderBatches | None = None
@@ -193,8 +197,16 @@ class Sweep:
         """The plan, with the activations of the clean pictures; None if there is none."""
         try:
             occluders = OccluderBatches(
-                self._module, self._scores, self._clean, self._patch, self.boxes, self._site, self._precision
+                self._module,
+                self._scores,
+                self._clean,
+                self._patch,
+                self.boxes,
+                self._site,
+                self._precision,
+                self._rule,
             )
+            self.recordings = occluders.recordings
             self._work, self.bound = occluders.plans.work, occluders.plans.bound
             return occluders
         except (NotReplayable, VizError) as reason:

@@ -105,14 +105,28 @@ def project(
     answers = []
     for number in range(len(batch)):
         recording = record(module, batch[number : number + 1], {site.name}, rule)
-        answers.append(_project(recording, site, units, rule, seed, extent, tick))
+        answers.append(project_recording(recording, site, units, rule, seed, extent, tick))
     return answers
 
 
-def _project(
+def project_recording(
     recording: Recording, site: Site, units: Sequence[Unit], rule: Rule, seed: Seed, extent: Extent,
     tick: Callable[[float], None] | None,
 ) -> Projections:  # fmt: skip
+    """What `project` gives for one picture, along a pass that was recorded already.
+
+    Args:
+        recording: The pass over the picture up to the site, recorded with the rule.
+        site: The units' site.
+        units: Units of that site.
+        rule: How signals go back.
+        seed: The signal at the unit, as in `project`.
+        extent: Where it starts, as in `project`.
+        tick: Called with the share that is done, 0 to 1.
+
+    Raises:
+        VizError: as `project`, for what happens after the pass.
+    """
     value, activation = recording.values[site.name]
     if not recording.sloped[value]:
         raise VizError(

@@ -17,7 +17,7 @@ from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling, from_nearest, per_pixel, positions
 from vizapp.methods.occlusion.panels import legend, panels
 from vizapp.methods.params import Params, knob
-from vizapp.methods.projection import ProjectionParams, projection, revealing_rule
+from vizapp.methods.projection import ProjectionParams, projected_map, revealing_rule
 from vizapp.methods.scores import in_words, log_sum_of, probabilities
 from vizapp.methods.truth import asked_class, true_class
 from vizapp.zoo.network import Network
@@ -101,7 +101,7 @@ class Occlusion:
         self.true = true_of(question, self.params)
         self.site, channel, class_ = asked_map(question, self.params)
         self.sweep, number = among or (sweep_over(network, [self.crop], self.params, self.site), 0)
-        self._first = number * len(self.sweep.boxes)
+        self._first, self._number = number * len(self.sweep.boxes), number
         scores, maps = self._clean_pass(number)
         self.channel = None if maps is None else channel if channel is not None else self._strongest(maps[0])
         self._clean_logits = scores[0].double().cpu().numpy()
@@ -244,17 +244,17 @@ class Occlusion:
         """The projection of the late map for the clean picture; if it fails, a fact says why."""
         if self.site is None or self.channel is None:
             return {}
-        asked = replace(self.question, unit=Unit(self.site.name, self.channel))
+        params = projection_params(self.question.network)
         try:
-            rule = revealing_rule(asked.network)
-            down = projection(asked, ProjectionParams(rule, extent="map"), Job())
+            unit, recording = Unit(self.site.name, self.channel), self.sweep.recordings[self._number]
+            projection, certificate = projected_map(self.question, unit, params, recording)
         except VizError as error:
             facts["projection"] = f"Not projected: {error}"
             return {}
         if job is not None:
             job.report(0.99)
-        facts["projection"] = f"{rule.capitalize()} rule. {down.facts['certificate']}"
-        return {"projection": down.arrays["projection"]}
+        facts["projection"] = f"{params.rule.capitalize()} rule. {certificate}"
+        return {"projection": projection}
 
     def _chance(self, logits: np.ndarray, log_sum: np.ndarray | None = None) -> np.ndarray:
         return probabilities(self.question.network, logits, log_sum)
@@ -270,9 +270,16 @@ def sweep_over(network: Network, crops: Sequence[np.ndarray], params: OcclusionP
     filled = network.batch([filling(one, params.fill, params.seed) for one in crops])
     clean, patch = (filled, pictures) if params.inverse else (pictures, filled)
     boxes = [tuple(box) for box in places(params, network).boxes.reshape(-1, 4).tolist()]
+    shares = not params.inverse and network.smooth is network  # the clean pass with the projection
+    rule = projection_params(network).build_rule() if shares else None
     return Sweep(
-        network.module, network.scores, clean, patch, boxes, site, params.precision, footprint=network.footprint
+        network.module, network.scores, clean, patch, boxes, site, params.precision, footprint=network.footprint, rule=rule
     )  # fmt: skip
+
+
+def projection_params(network: Network) -> ProjectionParams:
+    """How the late map is projected."""
+    return ProjectionParams(revealing_rule(network), extent="map")
 
 
 def true_of(question: Question, params: OcclusionParams) -> int | None:
