@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tests.media.files import noise, saved
 from tests.networks import Aliasing, Branching, Breaking, saved_run, seeded
 from vizapp.engine.precision import arithmetic
 from vizapp.errors import VizError
-from vizapp.methods import methods
+from vizapp.methods import base, methods
 from vizapp.methods.output import Output
 from vizapp.zoo.network import Network
 
@@ -395,3 +396,21 @@ def test_activations_that_are_not_finite_are_told(picture) -> None:
     result = vizapp.ask("activations", network, picture, unit=vizapp.Unit("0", 1))
     assert "not finite" in result.facts
     assert [row["channel"] for row in result.table][-1] == 1
+
+
+def test_every_answer_reuses_the_memory_of_its_passes(network, picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    active, during = [False], list[bool]()
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        active[0] = True
+        yield
+        active[0] = False
+
+    monkeypatch.setattr(base, "reused_memory", block)
+    hook = network.module.register_forward_hook(lambda *given: during.append(active[0]))
+    vizapp.ask("predict", network, picture=picture)
+    hook.remove()
+    assert during
+    assert all(during)
+    assert not active[0]

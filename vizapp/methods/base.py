@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vizapp.engine.memory.chunks import SCRATCH, check_fits, convert_out_of_memory, free_memory
+from vizapp.engine.memory.reuse import reused_memory
 from vizapp.engine.precision import arithmetic, others_may_compute
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError, quoted, without_folders
@@ -297,7 +298,8 @@ class Method(Displayed):
             if getattr(question, need) is None and not stands:
                 raise VizError(f"{self.title} needs {_NEEDS[need]}.", code="missing-input")
         what = f"{self.title.lower()} with {question.network.name}"
-        with convert_out_of_memory(what, self.memory_hint), arithmetic(question.network.device, "exact"):
+        device = question.network.device
+        with convert_out_of_memory(what, self.memory_hint), arithmetic(device, "exact"), reused_memory():
             if question.unit is not None:
                 check_unit(question.network, question.unit)
                 question = replace(question, network=question.network.about(question.unit))

@@ -9,7 +9,9 @@ import pytest
 
 BLOCKS = """
 import resource, psutil, torch
+from vizapp.engine.memory import reuse
 from vizapp.engine.memory.reuse import reused_memory
+reuse.LONG = 0.0
 
 def mapped(megabytes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -38,3 +40,25 @@ def test_a_large_block_reuses_the_memory_of_the_last_one_and_gives_it_back_at_th
     assert inside <= 10
     assert given_back >= 170
     assert after >= 170
+
+
+KEPT = """
+import psutil, torch
+from vizapp.engine.memory.chunks import free_memory
+from vizapp.engine.memory.reuse import reused_memory
+
+def resident():
+    return psutil.Process().memory_info().rss >> 20
+
+with reused_memory():
+    torch.ones(200 * 2**18)
+    before = resident()
+    free_memory(torch.device("cpu"), wanted=2**60)
+    print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone is told to keep memory")
+def test_what_is_kept_is_given_back_before_it_is_missed() -> None:
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) >= 190

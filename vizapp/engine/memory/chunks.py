@@ -14,6 +14,7 @@ from typing import TypeVar
 import psutil
 import torch
 
+from vizapp.engine.memory.reuse import give_back_if_kept
 from vizapp.errors import VizError
 from vizapp.settings import settings
 
@@ -28,6 +29,7 @@ Tick = Callable[[float], None]
 _CONTAINER = Path("/sys/fs/cgroup")
 _WANTED = re.compile(r"allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
 SHARE_OF_FREE_MEMORY = 0.5  # the rest is for other processes and for errors of the estimates
+_USUAL = 2**32  # bytes
 SCRATCH = 2.5  # peak memory of a pass (with workspaces) relative to its activations, measured
 # Out-of-memory messages of torch's allocators, CUDA's libraries and OpenCV; only the text identifies these errors.
 _TEXTS = (
@@ -64,9 +66,10 @@ class DoesNotFit(VizError):
         return DoesNotFit(self.wanted, self.free, self.device, what, instead)
 
 
-def free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device, wanted: int = 0) -> int:
     """Free bytes on the device; for a GPU including unused memory cached by torch.
 
+    If fewer are free than `wanted` or than a usual pass takes, memory that `reused_memory` keeps is given back first.
     Limited by `VIZAPP_MEMORY_GB`, the container's limit and the process limit.
     """
     limit = settings().memory_gb
@@ -75,6 +78,11 @@ def free_memory(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return max(0, min(free + unused, most - torch.cuda.memory_allocated(device)))
+    free = _free_of_process(most)
+    return _free_of_process(most) if free < max(_USUAL, wanted) and give_back_if_kept() else free
+
+
+def _free_of_process(most: int) -> int:
     used = _process(os.getpid()).memory_info()
     bounds = [psutil.virtual_memory().available, most - used.rss, _container_headroom()]
     if resource is not None:
@@ -169,7 +177,7 @@ def check_fits(wanted: int, device: torch.device, what: str, instead: str = "") 
     Raises:
         DoesNotFit: Fewer bytes are free.
     """
-    free = free_memory(device)
+    free = free_memory(device, wanted)
     if wanted > free:
         raise DoesNotFit(wanted, free, device_kind(device), what, instead)
 

@@ -10,7 +10,7 @@ import torch
 
 from vizapp.engine.memory.budget import memory_budget
 from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, free_memory, release_frames
-from vizapp.engine.memory.trim import memory_trim
+from vizapp.engine.memory.reuse import reused_memory
 from vizapp.service.lru_cache import evict_all, evictable_bytes
 
 Value = TypeVar("Value")
@@ -52,10 +52,8 @@ def retry_after_eviction(run: Callable[[], Value], opens: bool = False) -> Value
     Raises:
         DoesNotFit: it does not fit even then.
     """
-    try:
+    with reused_memory():
         return _retry_after_eviction(run, opens)
-    finally:
-        memory_trim().after_work()
 
 
 def _retry_after_eviction(run: Callable[[], Value], opens: bool) -> Value:
