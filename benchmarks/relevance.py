@@ -22,6 +22,8 @@ import torchvision
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
+from vizapp.engine.memory.reuse import reused_memory
+from vizapp.engine.memory.trim import give_back
 from vizapp.engine.projection.relevance import relevance
 from vizapp.engine.projection.relevance_rule import Relevance
 from vizapp.engine.trace.sites import Unit, survey
@@ -54,7 +56,10 @@ def relevance_rows(name: str, side: int, units: int, repeats: int = 3) -> None:
 
     def lrp(count: int, composite: str) -> Tensor:
         rule = Relevance(composite=composite, low=LOW, high=HIGH)  # type: ignore[arg-type]
-        return relevance(module, picture, [Unit(layer, k) for k in range(count)], sites, rule).values
+        with reused_memory():  # as `vizapp.ask` runs it
+            values = relevance(module, picture, [Unit(layer, k) for k in range(count)], sites, rule).values
+        give_back()  # the next side has memory of its own
+        return values
 
     rules = ("zero", "epsilon", "depth", "composite")
     works: dict[str, Callable[[], object]] = {"plain": plain}
