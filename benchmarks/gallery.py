@@ -11,12 +11,11 @@ Our pass also reuses the memory of activations (`engine/memory/reuse.py`), which
 blocks anew, and the system clears them. So the bare pass is timed as a script runs it, which is the comparison, and with the
 same reuse, which shows what the reductions cost.
 
-In processor time of one thread, without decoding and files, over batches of 16 (a script alternating the sides, on a busy
-machine): ResNet-50 1.00 and 1.03 of the bare pass of a script, 0.87 and 0.90 of one that reuses memory, and 0.87 without any
-reuse; AlexNet 0.94, 0.95 and 0.92. On the clock, two CPU cores, before memory was reused: ResNet-50 0.75 to 0.77 over 128
-crops, AlexNet 0.92 over 388, VGG-16 0.91 over 96, peak memory +0.7 %. zennit-crp 0.6.0 on AlexNet over 48 crops took 12 times
-as long with relevance and 11 times without (its pass timed once, ours the better of two). On a GPU none of
-`map_reduction.py` has been timed yet.
+Measured on two CPU cores with nothing else running: ResNet-50 over 388 crops 0.96 and 0.95 of the bare pass of a script (two
+rounds), 0.99 and 0.97 without the end; 0.76 of a bare pass that reuses memory. Over 96 crops, where the end weighs more, 0.85
+(three rounds, 0.81 to 0.87). Before memory was reused: ResNet-50 0.75 to 0.77 over 128 crops, AlexNet 0.92 over 388, VGG-16
+0.91 over 96, peak memory +0.7 %. zennit-crp 0.6.0 on AlexNet over 48 crops took 12 times as long with relevance and 11 times
+without (its pass timed once, ours the better of two). On a GPU none of `map_reduction.py` has been timed yet.
 
 The ratio is that of the whole pass with checkpoints and files; the cost of the end is listed separately. Both sides decode
 the same files in the same worker processes, in the same batches, memory layout and precision (that of float32). The bare pass

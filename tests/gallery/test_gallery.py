@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from PIL import Image
 import vizapp
 from tests.errors import refuses
 from tests.gallery.conftest import SIZE
+from tests.watched import Block
 from vizapp.__main__ import main
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
@@ -602,22 +601,15 @@ def test_equal_pictures_stand_in_their_order_wherever_the_batches_end(
 
 
 def test_a_pass_reuses_the_memory_of_its_activations(network, photos, tmp_path: Path, monkeypatch) -> None:
-    active, during = [False], list[bool]()
-
-    @contextmanager
-    def block() -> Iterator[None]:
-        active[0] = True
-        yield
-        active[0] = False
-
+    block, during = Block(), list[bool]()
     monkeypatch.setattr(folder_pass, "reused_memory", block)
     observe_once = folder_pass.observe_together
     monkeypatch.setattr(
         folder_pass,
         "observe_together",
-        lambda *given, **named: during.append(active[0]) or observe_once(*given, **named),
+        lambda *given, **named: during.append(block.active) or observe_once(*given, **named),
     )
     build(network, vizapp.open_folder(photos), network.sites, tmp_path / "gallery", GalleryOptions(workers=0))
     assert during
     assert all(during)
-    assert not active[0]
+    assert not block.active

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import vizapp
 from tests.errors import refuses
 from tests.media.files import noise, saved
 from tests.networks import Aliasing, Branching, Breaking, saved_run, seeded
+from tests.watched import Block
 from vizapp.engine.precision import arithmetic
 from vizapp.errors import VizError
 from vizapp.methods import base, methods
@@ -399,18 +399,11 @@ def test_activations_that_are_not_finite_are_told(picture) -> None:
 
 
 def test_every_answer_reuses_the_memory_of_its_passes(network, picture, monkeypatch: pytest.MonkeyPatch) -> None:
-    active, during = [False], list[bool]()
-
-    @contextmanager
-    def block() -> Iterator[None]:
-        active[0] = True
-        yield
-        active[0] = False
-
+    block, during = Block(), list[bool]()
     monkeypatch.setattr(base, "reused_memory", block)
-    hook = network.module.register_forward_hook(lambda *given: during.append(active[0]))
+    hook = network.module.register_forward_hook(lambda *given: during.append(block.active))
     vizapp.ask("predict", network, picture=picture)
     hook.remove()
     assert during
     assert all(during)
-    assert not active[0]
+    assert not block.active
