@@ -84,7 +84,7 @@ KNOWN_CIRCLES: set[frozenset[str]] = set()
 
 # Imports inside functions hide what a file needs: few, and each gives its reason in a comment on its own line.
 MOST_IN_FUNCTIONS = 39
-MOST_LINES = 64_897
+MOST_LINES = 64_892
 
 # Names that a stranger has to look up, each with the word that the field uses for it.
 FORBIDDEN_FILES = {

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.watched import Block
 from vizapp.engine.memory import chunks
 from vizapp.engine.memory.chunks import DoesNotFit, chunk_size, convert_out_of_memory, free_memory
 from vizapp.errors import VizError
@@ -303,3 +304,10 @@ def test_a_question_too_large_for_the_gpu_is_told() -> None:
     with pytest.raises(VizError, match="not enough memory on the GPU"), convert_out_of_memory():
         torch.empty(2**50, device="cuda")
     assert free_memory(torch.device("cuda")) > 0
+
+
+def test_what_pages_run_reuses_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = Block()
+    monkeypatch.setattr(memory, "reused_memory", block)
+    assert retry_after_eviction(lambda: block.active)
+    assert not block.active

@@ -27,6 +27,7 @@ from vizapp.gallery.build import GalleryOptions, open_partial_gallery
 from vizapp.gallery.reader import top_image
 from vizapp.gallery.tables import ROW_COLUMNS
 from vizapp.media import decoding
+from vizapp.methods import base
 from vizapp.methods.base import Job
 from vizapp.methods.gallery import chosen_sites
 from vizapp.methods.projection import ProjectionParams
@@ -602,14 +603,14 @@ def test_equal_pictures_stand_in_their_order_wherever_the_batches_end(
 
 def test_a_pass_reuses_the_memory_of_its_activations(network, photos, tmp_path: Path, monkeypatch) -> None:
     block, during = Block(), list[bool]()
-    monkeypatch.setattr(folder_pass, "reused_memory", block)
+    monkeypatch.setattr(base, "reused_memory", block)
     observe_once = folder_pass.observe_together
     monkeypatch.setattr(
         folder_pass,
         "observe_together",
         lambda *given, **named: during.append(block.active) or observe_once(*given, **named),
     )
-    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "gallery", GalleryOptions(workers=0))
+    vizapp.ask("gallery", network, folder=photos, out=str(tmp_path / "gallery"), workers=0)
     assert during
     assert all(during)
     assert not block.active

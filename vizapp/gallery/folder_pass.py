@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.memory.chunks import in_chunks
-from vizapp.engine.memory.reuse import reused_memory
 from vizapp.engine.statistics.top_activations import State
 from vizapp.engine.trace.observe import observe_together
 from vizapp.errors import VizError
@@ -155,19 +154,18 @@ class FolderPass:
             self._report(at, "")
 
         try:
-            with reused_memory():
-                for number, loaded in enumerate(self._decoded_batches(begun, tick), 1):
-                    between = False
-                    if loaded is not None:
-                        self._observe(loaded, at)
-                    at, between = min(begun + number * self.shards.world, self.count), True
-                    due = number % max(1, self.options.every // self.shards.world) == 0 or number in _EARLY_CHECKPOINTS
-                    if due and at < self.count:
-                        if self._is_finished_elsewhere():
-                            between = False
-                            return
-                        self._save(at)
-                    self._report(at, note)
+            for number, loaded in enumerate(self._decoded_batches(begun, tick), 1):
+                between = False
+                if loaded is not None:
+                    self._observe(loaded, at)
+                at, between = min(begun + number * self.shards.world, self.count), True
+                due = number % max(1, self.options.every // self.shards.world) == 0 or number in _EARLY_CHECKPOINTS
+                if due and at < self.count:
+                    if self._is_finished_elsewhere():
+                        between = False
+                        return
+                    self._save(at)
+                self._report(at, note)
             between = False
             self._finish(finish)
         finally:

@@ -64,11 +64,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def number(value: float) -> str:
-    """Four digits of a number, with a minus sign: `−0.8751`."""
-    return f"{value:.4g}".replace("-", "−")
-
-
 def _known(error: Exception) -> VizError | None:
     """A problem of the machine as a sentence (out of memory, disk full, permission denied); else None."""
     if isinstance(error, OSError) and error.errno in _DISK:

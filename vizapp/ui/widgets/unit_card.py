@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.engine.arithmetic.stages import signed
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import Gallery, is_silent
@@ -168,7 +169,7 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
         return
     row, column = strongest_cell(values[channel])
     box = None if site.receptive_field is None else site.receptive_field.box((row, column))
-    image_tiles.title("On the photo", f"up to {values[channel].max():.4g}".replace("-", "−"))
+    image_tiles.title("On the photo", f"up to {signed(values[channel].max())}")
     image_tiles.picture("card.map", over_photo(seen, values[channel]), f"Channel {channel} over the photo", box)
     messages.info(
         "Zero everywhere on this photo." if not values[channel].any() else f"Strongest at cell {row},{column}, framed."
@@ -199,7 +200,7 @@ def _gallery(network: Network, site: Site, channel: int, links: Mapping[str, Any
         messages.info("This unit is zero for every photo, so it has no top photos.")
         return layer
     titles = [f"{place + 1}" + (f" · {item.label}" if item.label else "") for place, item in enumerate(looked.shown)]
-    details = [f"activation {messages.number(item.activation)} · {item.path}" for item in looked.shown]
+    details = [f"activation {signed(item.activation)} · {item.path}" for item in looked.shown]
     data = maps.three_across(looked.pictures(_TILE), titles, details, f"The top photos of unit {channel}")
     component("sheet")(key="card.nine", data=data)
     mix = found.classes(covered.name, channel)
@@ -307,12 +308,12 @@ def _on_photo(network: Network, site: Site, values: np.ndarray, channel: int) ->
     order = strength_order(values).tolist()
     one = values[channel]
     facts = {
-        "Value" if not site.is_map else "Largest value": messages.number(float(one.max())),
+        "Value" if not site.is_map else "Largest value": signed(float(one.max())),
         "Rank in the layer": f"{order.index(channel) + 1} of {len(values)}",
     }
     if site.is_map:
         facts |= {
-            "Mean of the map": messages.number(float(one.mean())),
+            "Mean of the map": signed(float(one.mean())),
             "Cells above zero": f"{100 * float((one > 0).mean()):.0f} %",
         }
         size = None if site.receptive_field is None else site.receptive_field.size
@@ -325,8 +326,8 @@ def _in_gallery(layer: LayerGallery, channel: int) -> dict[str, str]:
     edges, counts = layer.found.histogram(layer.site.name, channel)  # of the photos' largest values
     above = counts[edges[:-1] > 0].sum() / max(1, counts.sum())
     return {
-        "Largest value": messages.number(unit["maximum"]),
-        "Mean of the photos' largest": messages.number(unit["mean_maximum"]),
+        "Largest value": signed(unit["maximum"]),
+        "Mean of the photos' largest": signed(unit["mean_maximum"]),
         "Photos where it is above zero": f"{100 * above:.0f} %",
         "Selectivity, 0 to 1": "dead" if is_silent(unit) else f"{unit['selectivity']:.2f}",
         "Photos": f"{layer.found.seen:,}",

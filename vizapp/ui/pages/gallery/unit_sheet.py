@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.engine.arithmetic.stages import signed
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import plural
 from vizapp.gallery.reader import Gallery, is_silent
@@ -110,7 +111,7 @@ def _nines(
     titles = [
         f"{place + 1} · {item.label}" if item.label else str(place + 1) for place, item in enumerate(looked.shown)
     ]
-    details = [f"activation {messages.number(item.activation)} · {item.path}" for item in looked.shown]
+    details = [f"activation {signed(item.activation)} · {item.path}" for item in looked.shown]
     unit = Unit(layer.site.name, channel)
     left, middle, right = layout.columns(1, 1, 1)
     with left:
@@ -203,9 +204,9 @@ def _facts(unit: pd.Series) -> dict[str, str]:
     words = {"dead": is_silent(unit), "never above zero": unit["dead"], "always on": unit["always_on"]}
     state_of = next((word for word, holds in words.items() if holds), "alive")
     facts = {
-        "Maximum": messages.number(unit["maximum"]),
-        "Mean of the photos' maxima": messages.number(unit["mean_maximum"]),
-        "Mean of all activations": messages.number(unit["mean"]),
+        "Maximum": signed(unit["maximum"]),
+        "Mean of the photos' maxima": signed(unit["mean_maximum"]),
+        "Mean of all activations": signed(unit["mean"]),
         "Selectivity, 0 to 1": f"{unit['selectivity']:.2f}",
         "Photos where it is zero": f"{100 * unit['zero_pictures']:.1f} %",
         "Positions where it is zero": f"{100 * unit['zero_positions']:.1f} %",
